@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import platformdirs
 import pytest
 import torch
 from torch import nn
 
-from napari_pbip import samples
+from napari_pbip import models, samples
 from napari_pbip.engine import cores, openvino_network
 from napari_pbip.engine import network as networks
+from napari_pbip.engine.array_cache import ArrayCache
+from napari_pbip.engine.device import Precision
 from napari_pbip.engine.inference.predict import fused_scores
 from napari_pbip.engine.loading import to_pixels
 from napari_pbip.engine.network import Network
@@ -193,37 +196,118 @@ def test_what_is_computed_again_and_again_is_converted_once_it_pays(
     assert found == ["torch", "openvino", "openvino"]
 
 
-def test_a_network_is_converted_once_for_all_slides(
-    method: Method, tiles: torch.Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    converted = []
+@pytest.fixture
+def conversions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Return a list with an entry for each conversion; none has been made before, in this process or another."""
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda *_: tmp_path)
+    monkeypatch.setattr(openvino_network, "_shared", {})
+    made: list[object] = []
+    convert = openvino_network.convert
 
-    def convert(*args: Any, **options: Any) -> openvino_network.Converted | None:
-        converted.append(args)
-        return openvino_network_convert(*args, **options)
+    def counted(*args: Any) -> openvino_network.Converted | None:
+        made.append(args)
+        return convert(*args)
 
-    openvino_network_convert = openvino_network.convert
-    monkeypatch.setattr(openvino_network, "convert", convert)
-    other = copy.deepcopy(method)
+    monkeypatch.setattr(openvino_network, "convert", counted)
+    return made
+
+
+def small(seed: int) -> nn.Module:
+    """Return a network that is converted quickly."""
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 2, 3)).eval()
+
+
+def output(module: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor]:
+    return (module(images),)
+
+
+def computed(module: nn.Module, identity: str, tiles: torch.Tensor, precision: Precision = "float32") -> torch.Tensor:
+    function = fused_scores if isinstance(module, Method) else output
+    network = Network(module, function, CPU, precision, expected=MANY, identity=(identity, "of this test"))
+    maps = network(tiles)[0]
+    assert network.computed.runtime == "openvino"
+    return maps
+
+
+@pytest.fixture
+def other(method: Method) -> Method:
+    """The model with other weights."""
+    changed = copy.deepcopy(method)
     with torch.no_grad():
-        for weight in other.parameters():
+        for weight in changed.parameters():
             weight.mul_(1.1)
+    return changed
 
-    def computed(one: Method, identity: str, pictures: torch.Tensor) -> torch.Tensor:
-        network = Network(one, fused_scores, CPU, "float32", expected=MANY, identity=(identity, "of this test"))
-        maps, _ = network(pictures)
-        assert network.computed.runtime == "openvino"
-        return maps
 
+def test_a_network_is_converted_once_for_all_slides(
+    method: Method, other: Method, tiles: torch.Tensor, conversions: list[object]
+) -> None:
     first = computed(method, "method", tiles)
     assert torch.equal(computed(copy.deepcopy(method), "method", tiles), first)  # loaded again for the next slide
     with ThreadPoolExecutor(2) as pool:  # as workers do
         several = pool.map(lambda part: computed(method, "method", part), (tiles[:3], tiles[3:]))
     torch.testing.assert_close(torch.cat(list(several)), first, atol=1e-4, rtol=1e-4)
-    assert len(converted) == 1
+    assert len(conversions) == 1
     assert not torch.allclose(by_torch(other, tiles)[0], first, atol=1e-3)
     torch.testing.assert_close(computed(other, "other", tiles), by_torch(other, tiles)[0], atol=1e-4, rtol=1e-4)
-    assert len(converted) == 2
+    assert len(conversions) == 2
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_another_process_takes_the_conversion_from_disk(
+    method: Method, tiles: torch.Tensor, conversions: list[object], tmp_path: Path, precision: Precision
+) -> None:
+    first = computed(method, "method", tiles, precision)
+    openvino_network._shared.clear()  # which another process does not have
+    assert torch.equal(computed(method, "method", tiles, precision), first)
+    assert len(conversions) == 1
+    [kept] = tmp_path.glob("openvino/*/*")
+    kept.write_bytes(kept.read_bytes()[:-1])
+    for _ in range(2):
+        openvino_network._shared.clear()
+        assert torch.equal(computed(method, "method", tiles, precision), first)
+        assert len(conversions) == 2
+
+
+def test_what_is_on_disk_must_be_the_network(tiles: torch.Tensor, conversions: list[object], tmp_path: Path) -> None:
+    """A conversion is compared with torch when it is read, as a new one is, and made again if it differs."""
+    networks = {name: small(seed) for seed, name in enumerate("ab")}
+    for name, network in networks.items():
+        computed(network, name, tiles)
+    one, two = tmp_path.glob("openvino/*/*")
+    content = one.read_bytes(), two.read_bytes()
+    one.write_bytes(content[1])
+    two.write_bytes(content[0])
+    cache = ArrayCache(tmp_path / "openvino", 1 << 30)
+    for count in (4, 6):
+        openvino_network._shared.clear()
+        for name, network in networks.items():
+            exact = network(tiles.float() / 255).detach()
+            torch.testing.assert_close(computed(network, name, tiles), exact, atol=1e-4, rtol=1e-4)
+        assert len(conversions) == count
+        for path in (one, two):  # as if of another version of OpenVINO
+            cache.put(path.parent.name, path.stem, np.arange(1000, dtype=np.uint8))
+
+
+def test_other_packages_and_other_code_need_another_conversion(
+    tiles: torch.Tensor, conversions: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, codes = small(0), set()
+    changes: list[tuple[object, str, object]] = [
+        (openvino_network, "version", lambda name: f"{name} 1.0"),
+        (models, "__path__", [str(Path(models.__file__).with_name("losses"))]),
+        (torch.backends.cpu, "get_cpu_capability", lambda: "AVX1024"),
+    ]
+    for count in range(1, 5):
+        openvino_network._shared.clear()
+        openvino_network._code.cache_clear()
+        codes.add(openvino_network._code())
+        computed(network, "network", tiles)
+        assert len(conversions) == len(codes) == count
+        if changes:
+            monkeypatch.setattr(*changes.pop())
+    openvino_network._code.cache_clear()
 
 
 def test_without_openvino_torch_computes(method: Method, tiles: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,15 +6,20 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from napari_pbip.engine.array_cache import ArrayCache
 from napari_pbip.engine.encoding import network_identity
-from napari_pbip.engine.feature_cache import FeatureCache, Features
 from napari_pbip.engine.loading import Image, to_pixels
 from napari_pbip.engine.network import Network
 from napari_pbip.engine.torch_network import Outputs
 from napari_pbip.models.encoders.base import Encoder
 
+Features = npt.NDArray[np.float16]
+
+_LIMIT = 4 << 30
+"""Bytes of features on disk at most: about 15,000 tiles of 224 pixels with 176 channels per cell of 8 pixels."""
 _REVISION = 1
 """Revision of the computation of features from the encoder's maps; cached features of another one are not used."""
 
@@ -30,9 +35,9 @@ class DenseFeatures:
         Cache of the features; by default that in the user's cache folder.
     """
 
-    def __init__(self, encoder: Encoder, cache: FeatureCache | None = None) -> None:
+    def __init__(self, encoder: Encoder, cache: ArrayCache | None = None) -> None:
         self.encoder = encoder
-        self.cache = cache or FeatureCache()
+        self.cache = cache or ArrayCache.of_user("dense", _LIMIT)
         self._identity = f"{encoder.weights_hash}-{_REVISION}"
         self._network = Network(encoder, _dense, encoder.mean.device, identity=network_identity(encoder))
 

@@ -7,7 +7,7 @@ to 1.7 times as fast (``benchmarks/inference.py``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Generic, Protocol
 
@@ -70,8 +70,9 @@ class Network(Generic[Module]):
         Number of pixels that are to be computed, as far as it is known. Whether OpenVINO is used depends on it, and
         otherwise on what was computed so far.
     identity
-        What tells the module, with its weights, from others of this process. Networks with the same one, for example
-        for one slide after the other, share its conversion for OpenVINO; without one it is converted for this network.
+        What tells the module, with its weights, from others. Networks with the same one, for example for one slide
+        after the other, share its conversion for OpenVINO, which is also kept on disk; without one it is converted for
+        this network.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class Network(Generic[Module]):
         precision: Precision = "float32",
         *,
         expected: float = 0,
-        identity: Hashable | None = None,
+        identity: Sequence[str] | None = None,
     ) -> None:
         if device.type == "cpu":
             keep_freed_memory()
@@ -91,7 +92,7 @@ class Network(Generic[Module]):
         half = precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
         self._precision: Precision = "bfloat16" if half else "float32"
         self._pixels, self._expected = 0, expected
-        self._identity = None if identity is None else (identity, outputs)
+        self._identity = None if identity is None else (*identity, f"{outputs.__module__}.{outputs.__qualname__}")
         self._by_torch = TorchNetwork(self._function, device, self._precision)
         self._by_openvino: dict[torch.Size, Runtime | None] = {}
         self.computed = self._computed(self._by_torch)

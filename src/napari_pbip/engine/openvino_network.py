@@ -1,25 +1,33 @@
 """Networks computed by OpenVINO, an optional package that is fast on the processors of Intel and AMD.
 
+A conversion takes seconds. It is therefore kept in the user's cache folder (``openvino/``), and the next process that
+computes the same network takes it from there.
+
 ``openvino.convert_model`` reports its use to a server unless the user has forbidden that. The parts that it consists
 of, which are called here, do not.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import threading
 import warnings
-from collections.abc import Hashable
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import cachetools
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
+from napari_pbip import models
+from napari_pbip.engine.array_cache import ArrayCache
 from napari_pbip.engine.cores import in_a_piece
 from napari_pbip.engine.device import Precision
 from napari_pbip.engine.torch_network import Outputs, compute
@@ -32,6 +40,8 @@ _LARGEST_ERROR: dict[Precision, float] = {"float32": 1e-4, "bfloat16": 0.06}
 """Largest error for each precision. In bfloat16, whose numbers have eight bits, models of the default network had one
 to five percent, by their training, while as many of their labels were those of float32 as with torch in bfloat16, whose
 error is one percent; a network that was converted wrongly has an error of about a hundred."""
+_LIMIT = 1 << 30
+"""Bytes of conversions on disk at most: some fifty of default models."""
 _CPU = torch.device("cpu")
 
 
@@ -64,6 +74,10 @@ class Converted:
         self._queue = openvino.AsyncInferQueue(compiled)
         self._count = len(compiled.outputs)
 
+    def exported(self) -> npt.NDArray[np.uint8]:
+        """Return the conversion as bytes, for :func:`_imported`."""
+        return np.frombuffer(self._compiled.export_model().getvalue(), np.uint8)
+
     def another(self) -> Converted:
         """Return the same network for another thread."""
         return Converted(self._compiled, self._piece)
@@ -86,15 +100,15 @@ class Converted:
         return tuple(torch.cat(of_pieces) for of_pieces in zip(*(found[start] for start in starts), strict=True))
 
 
-_shared: cachetools.LRUCache[Hashable, Converted | None] = cachetools.LRUCache(8)
+_shared: cachetools.LRUCache[str, Converted | None] = cachetools.LRUCache(8)
 """Conversions that networks of this process share; each holds the weights once more, some 20 MB of a default model."""
 _sharing = threading.Lock()
 
 
 def converted(
-    network: nn.Module, images: torch.Tensor, precision: Precision, identity: Hashable | None
+    network: nn.Module, images: torch.Tensor, precision: Precision, identity: Sequence[str] | None
 ) -> Converted | None:
-    """Return a network as OpenVINO computes it: converted before in this process, or now.
+    """Return a network as OpenVINO computes it: converted before, in this process or another one, or now.
 
     Parameters
     ----------
@@ -107,7 +121,7 @@ def converted(
     precision
         ``float32`` or ``bfloat16``.
     identity
-        What tells the network, with its weights, from others of this process; None if it does not share a conversion.
+        What tells the network, with its weights, from others; None if its conversion is neither shared nor kept.
 
     Returns
     -------
@@ -118,22 +132,47 @@ def converted(
         return None
     piece = in_a_piece(images.shape[-2] * images.shape[-1])
     streams = min(-(-len(images) // piece), torch.get_num_threads())
+    some = images[:_COMPARED]
     if identity is None:
-        return _checked(network, images[:_COMPARED], precision, piece, streams)
-    key = (identity, precision, images.shape[-2:], piece, streams, torch.get_num_threads())
+        return _checked(convert(network, some, precision, piece, streams), network, some, precision)
+    parts = (*identity, precision, *images.shape[-2:], piece, streams, torch.get_num_threads())
+    key = hashlib.sha256(repr(parts).encode()).hexdigest()
     with _sharing:  # other threads would convert the same
         if key not in _shared:
-            _shared[key] = _checked(network, images[:_COMPARED], precision, piece, streams)
+            _shared[key] = _kept(network, some, precision, piece, streams, key)
         kept: Converted | None = _shared[key]
     return None if kept is None else kept.another()
 
 
-def _checked(
-    network: nn.Module, images: torch.Tensor, precision: Precision, piece: int, streams: int
+def _kept(
+    network: nn.Module, images: torch.Tensor, precision: Precision, piece: int, streams: int, key: str
 ) -> Converted | None:
-    """Convert a network; None if its values for these pictures are not those of torch, up to rounding."""
-    # converted for one picture and compared for others, so that what was taken for a constant shows
-    found = convert(network, 255 - images[:1], precision, piece, streams)
+    """Return the conversion on disk if there is one, and otherwise make it and keep it there."""
+    disk, code = ArrayCache.of_user(PACKAGE, _LIMIT), _code()
+    blob = disk.get(code, key)
+    before = None if blob is None else _imported(blob, precision, piece, streams)
+    found = _checked(before, network, images, precision)
+    if found is None:
+        found = _checked(convert(network, images, precision, piece, streams), network, images, precision)
+        if found is not None:
+            disk.put(code, key, found.exported())
+    return found
+
+
+@cache
+def _code() -> str:
+    """Return the hash of what a conversion depends on besides the weights: processor, packages, and our own modules."""
+    versions = [version(name) for name in (PACKAGE, "torch", "timm", "transformers")]
+    digest = hashlib.sha256(repr((torch.backends.cpu.get_cpu_capability(), versions)).encode())
+    for path in sorted(Path(*models.__path__).rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _checked(
+    found: Converted | None, network: nn.Module, images: torch.Tensor, precision: Precision
+) -> Converted | None:
+    """Return a conversion, or None if its values for these pictures are not those of torch, up to rounding."""
     if found is None:
         return None
     try:
@@ -175,11 +214,33 @@ def convert(
         None if OpenVINO cannot be loaded, or does not know an operation of the network.
     """
     with suppress(Exception):  # whatever a package of another version raises; torch computes the network then
-        return Converted(_compile(network, images.float() / 255, precision, streams), piece)
+        import openvino
+
+        # other pictures than those that are compared, and only one, so that what was taken for a constant shows
+        model = _model(network, (255 - images[:1]).float() / 255)
+        return Converted(openvino.Core().compile_model(model, "CPU", _options(precision, streams)), piece)
     return None
 
 
-def _compile(network: nn.Module, images: torch.Tensor, precision: Precision, streams: int) -> Any:
+def _imported(blob: npt.NDArray[np.uint8], precision: Precision, piece: int, streams: int) -> Converted | None:
+    """Return a conversion from its bytes, or None if this version of OpenVINO cannot use them."""
+    with suppress(Exception):  # as above
+        import openvino
+
+        return Converted(openvino.Core().import_model(blob.tobytes(), "CPU", _options(precision, streams)), piece)
+    return None
+
+
+def _options(precision: Precision, streams: int) -> dict[str, str | int]:
+    return {
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "NUM_STREAMS": streams,
+    }
+
+
+def _model(network: nn.Module, images: torch.Tensor) -> Any:
+    """Return the network as OpenVINO's model of pictures, uint8 (B, H, W, 3), from its computation of float images."""
     import openvino
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
@@ -199,9 +260,4 @@ def _compile(network: nn.Module, images: torch.Tensor, precision: Precision, str
     pictures.tensor().set_shape([-1, *images.shape[-2:], 3])
     pictures.model().set_layout(openvino.Layout("NCHW"))
     pictures.preprocess().convert_element_type(openvino.Type.f32).scale(255.0)
-    options = {
-        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "NUM_STREAMS": streams,
-    }
-    return openvino.Core().compile_model(steps.build(), "CPU", options)
+    return steps.build()

@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from napari_pbip.bank import LabelledTile, Origin
 from napari_pbip.bank.labelled_slides import LabelledSlides, corner
+from napari_pbip.engine.dense import Features
 from napari_pbip.engine.encoding import chunks
-from napari_pbip.engine.feature_cache import Features
 from napari_pbip.engine.jobs import cancellable, job
 from napari_pbip.engine.training.linear_probe import DEFAULT_STRENGTH, Ints, cross_validate, groups_of_classes
 from napari_pbip.engine.training.live_cells import Bools, LiveCells, Scores

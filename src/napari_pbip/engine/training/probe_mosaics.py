@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from napari_pbip.engine.feature_cache import Features
+from napari_pbip.engine.dense import Features
 from napari_pbip.engine.inference.windows import mirrored
 from napari_pbip.engine.loading import Image, flip_and_turn
 from napari_pbip.engine.training.linear_probe import Floats, Ints

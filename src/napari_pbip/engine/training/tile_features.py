@@ -11,10 +11,9 @@ import cachetools
 
 from napari_pbip.bank.labelled_slides import corner
 from napari_pbip.config import TissueSettings
-from napari_pbip.engine.dense import DenseFeatures
+from napari_pbip.engine.dense import DenseFeatures, Features
 from napari_pbip.engine.device import choose_device
 from napari_pbip.engine.encoding import chunks
-from napari_pbip.engine.feature_cache import Features
 from napari_pbip.engine.loading import Image, ahead
 from napari_pbip.errors import SlideError
 from napari_pbip.events import Loading

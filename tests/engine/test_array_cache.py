@@ -1,4 +1,4 @@
-"""The cache of dense features: exact, of limited size, checked when it is read, and computed only once."""
+"""The caches of arrays on disk: exact, of limited size, checked when they are read; nothing is computed twice."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from PIL import Image
 from safetensors.numpy import save
 
 from napari_pbip import samples
+from napari_pbip.engine.array_cache import ArrayCache
 from napari_pbip.engine.dense import DenseFeatures
-from napari_pbip.engine.feature_cache import FeatureCache
 from napari_pbip.engine.loading import to_tensor
 from napari_pbip.models import encoders
 from napari_pbip.models.encoders.base import Encoder
+
+LIMIT = 1 << 20
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def test_nothing_is_computed_twice(
 ) -> None:
     expected = encoder.dense(to_tensor(np.stack(images))).numpy()
     calls = count_calls(encoder, monkeypatch)
-    dense = DenseFeatures(encoder, FeatureCache(tmp_path))
+    dense = DenseFeatures(encoder, ArrayCache(tmp_path, LIMIT))
     dense([images[2][:32, :32]])  # the first picture is computed several times to prepare the network
     calls.clear()
     first = dense([*images, images[0], images[1][:32, :32]])
@@ -56,13 +58,17 @@ def test_nothing_is_computed_twice(
     assert first[4].shape[1:] == (4, 4)
     for features, wanted in zip(first, expected, strict=False):
         assert np.allclose(features, wanted, atol=1e-3)
-    again = DenseFeatures(encoder, FeatureCache(tmp_path))(images[::-1])
+    again = DenseFeatures(encoder, ArrayCache(tmp_path, LIMIT))(images[::-1])
     assert sorted(calls) == [1, 3]
     assert all(np.array_equal(a, b) for a, b in zip(again, first[2::-1], strict=True))
 
 
 def test_other_weights_or_pixels_are_not_taken_for_the_same(images: list[np.ndarray], tmp_path: Path) -> None:
-    cache, one, other = FeatureCache(tmp_path), encoders.load("efficientnet-lite0"), encoders.load("efficientnet-lite0")
+    cache, one, other = (
+        ArrayCache(tmp_path, LIMIT),
+        encoders.load("efficientnet-lite0"),
+        encoders.load("efficientnet-lite0"),
+    )
     other.weights_hash = "0" * 16
     changed = images[0].copy()
     changed[0, 0, 0] ^= 1
@@ -74,7 +80,7 @@ def test_other_weights_or_pixels_are_not_taken_for_the_same(images: list[np.ndar
 
 @pytest.mark.parametrize("fault", ["cut short", "one bit", "another format", "of another kind", "empty"])
 def test_damaged_and_foreign_files_count_as_missing(tmp_path: Path, fault: str) -> None:
-    cache, features = FeatureCache(tmp_path), np.linspace(0, 1, 60, dtype=np.float16).reshape(3, 4, 5)
+    cache, features = ArrayCache(tmp_path, LIMIT), np.linspace(0, 1, 60, dtype=np.float16).reshape(3, 4, 5)
     cache.put("net", "picture", features)
     kept = cache.get("net", "picture")
     assert kept is not None
@@ -87,7 +93,7 @@ def test_damaged_and_foreign_files_count_as_missing(tmp_path: Path, fault: str) 
             "cut short": bytes(content[:-20]),
             "one bit": bytes(content),
             "another format": b"\x89PNG" * 40,
-            "of another kind": save({"features": features.astype(np.float32), "checksum": np.zeros(1, np.uint32)}),
+            "of another kind": save({"features": features, "checksum": np.zeros(1, np.uint32)}),
             "empty": b"",
         }[fault]
     )
@@ -98,7 +104,7 @@ def test_damaged_and_foreign_files_count_as_missing(tmp_path: Path, fault: str) 
 
 def test_what_was_used_least_recently_goes_first(tmp_path: Path) -> None:
     features = np.zeros((10, 10, 10), np.float16)
-    cache = FeatureCache(tmp_path, limit=23_000)
+    cache = ArrayCache(tmp_path, 23_000)
     for n in range(10):
         cache.put("net", str(n), features)
         os.utime(tmp_path / "net" / f"{n}.safetensors", (n, n))
@@ -114,7 +120,7 @@ def test_several_writers_of_the_same(tmp_path: Path) -> None:
     features = np.random.default_rng(0).random((30, 20, 20)).astype(np.float16)
 
     def work() -> None:
-        cache = FeatureCache(tmp_path)
+        cache = ArrayCache(tmp_path, LIMIT)
         for n in range(20):
             cache.put("net", str(n % 3), features)
             kept = cache.get("net", str(n % 3))
@@ -131,12 +137,12 @@ def test_several_writers_of_the_same(tmp_path: Path) -> None:
     finally:
         threading.excepthook = before
     assert not failed
-    assert all(np.array_equal(FeatureCache(tmp_path).get("net", str(n)), features) for n in range(3))
+    assert all(np.array_equal(ArrayCache(tmp_path, LIMIT).get("net", str(n)), features) for n in range(3))
 
 
 def test_a_folder_that_cannot_be_written_costs_time_only(
     encoder: Encoder, images: list[np.ndarray], tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("no folder")
-    dense = DenseFeatures(encoder, FeatureCache(tmp_path / "file"))
+    dense = DenseFeatures(encoder, ArrayCache(tmp_path / "file", LIMIT))
     assert np.array_equal(dense(images[:1])[0], dense(images[:1])[0])
