@@ -21,8 +21,8 @@ from napari_pbip.engine.torch_network import Function, Module, Outputs, TorchNet
 
 WORTH_CONVERTING = 25_000_000
 """Pixels (500 tiles of 224) from which a conversion for OpenVINO pays: it takes 1.5 seconds, which the default network
-has saved again after as many pixels on two cores, and until it is done the user sees nothing. What other networks of
-the process have converted does not count, so that a slide has the same scores whatever was segmented before it."""
+has saved again after as many pixels on two cores, and until it is done the user sees nothing. What was converted before
+does not count, in this process or on disk, so that a slide has the same scores whatever was segmented before it."""
 _SIZES = 2
 """Largest number of sizes of pictures for which a network is converted; pictures of other sizes are left to torch."""
 
