@@ -19,8 +19,8 @@ from napari_pbip.models.encoders.base import Encoder
 Features = npt.NDArray[np.float16]
 
 _LIMIT = 4 << 30
-"""Bytes of features on disk at most: about 15,000 tiles of 224 pixels with 176 channels per cell of 8 pixels."""
-_REVISION = 1
+"""Bytes of features on disk at most: about 7,500 tiles of 224 pixels with 352 channels per cell of 8 pixels."""
+_REVISION = 2
 """Revision of the computation of features from the encoder's maps; cached features of another one are not used."""
 
 

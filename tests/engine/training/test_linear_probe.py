@@ -134,8 +134,8 @@ def test_a_class_of_one_tile_is_always_learned_from() -> None:
 
 
 def test_a_label_more_is_followed_within_a_second() -> None:
-    """The fit has 60 tiles of 200 cells, 176 channels and 8 classes, as in the window."""
-    features, labels = flat(*cells(8, tiles=8, of_tile=200, channels=176))
+    """The fit has 60 tiles of 200 cells, 352 channels and 8 classes, as in the window."""
+    features, labels = flat(*cells(8, tiles=8, of_tile=200, channels=352))
     start = fit(features[:-200], labels[:-200], 1e-2)
     began = time.process_time()
     fit(features, labels, 1e-2, start)

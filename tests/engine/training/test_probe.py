@@ -81,7 +81,7 @@ def test_the_encoder_is_not_copied_into_the_run(finished: tuple[Path, list[Event
     out, _ = finished
     assert set(load_file(out / "best.safetensors")) == {"mean", "scale", "weight", "bias"}
     model = runs.load_model(out)
-    assert sum(p.numel() for p in model.method.parameters()) == 2 * (176 + 1)
+    assert sum(p.numel() for p in model.method.parameters()) == 2 * (352 + 1)
     with pytest.raises(ConfigError, match="no dense features"):
         list(train(settings_for(Path(model.facts.settings.data.folder or ""), method={"name": "probe"}), out / "x"))
 

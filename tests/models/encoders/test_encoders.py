@@ -195,14 +195,28 @@ def test_dense_features_of_every_row_that_has_them(encoder: Encoder) -> None:
     assert difference[:, rows // 2 :, columns // 2 :].mean() > difference[:, : rows // 2, : columns // 2].mean()
 
 
-def test_dense_features_of_a_pyramid_weigh_its_stages_equally() -> None:
+def test_dense_features_of_a_pyramid_weigh_its_stages_in_two_sizes_equally() -> None:
     encoder = encoders.load("efficientnet-lite0")
     assert isinstance(encoder.network, StageNetwork)
-    dense = encoder.dense(real_images())
-    first, second, third = dense.split(encoder.network.channels[:3], dim=1)
-    torch.testing.assert_close(second.norm(dim=1), torch.ones(3, 28, 28))
-    assert first.norm(dim=1).max() <= 1 + 1e-5  # the mean of unit vectors
-    assert third.norm(dim=1).max() <= 1 + 1e-5
+    images = real_images()
+    channels = encoder.network.channels[:3]
+    maps = encoder.dense(images).split([*channels, *channels], dim=1)
+    torch.testing.assert_close(maps[1].norm(dim=1), torch.ones(3, 28, 28))
+    for one in maps:
+        assert one.norm(dim=1).max() <= 1 + 1e-5  # the mean of unit vectors
+    smaller = torch.nn.functional.interpolate(images, scale_factor=0.5, mode="area")
+    half = encoder.dense(smaller).split([*channels, *channels], dim=1)[1]
+    enlarged = torch.nn.functional.interpolate(half, (28, 28), mode="bilinear")
+    torch.testing.assert_close(maps[4], enlarged, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 47), (95, 64)])
+def test_dense_features_of_small_and_odd_pictures(height: int, width: int) -> None:
+    encoder = encoders.load("efficientnet-lite0")
+    picture = real_images()[:1, :, 100 : 100 + height, 60 : 60 + width]
+    features = encoder.dense(picture)
+    assert features.shape == (1, encoder.dense_dimension, -(-height // 8), -(-width // 8))
+    assert features.isfinite().all()
 
 
 def test_features_are_statistics_of_cells_where_the_encoder_says_so() -> None:

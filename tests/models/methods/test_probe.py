@@ -38,9 +38,9 @@ def test_scores_are_those_of_a_softmax_of_standardised_features(probe: Probe, im
     torch.manual_seed(0)
     probe.load_state_dict(
         {
-            "mean": torch.randn(176),
-            "scale": torch.rand(176) + 0.5,
-            "weight": torch.randn(4, 176),
+            "mean": torch.randn(352),
+            "scale": torch.rand(352) + 0.5,
+            "weight": torch.randn(4, 352),
             "bias": torch.randn(4),
         }
     )
@@ -50,6 +50,24 @@ def test_scores_are_those_of_a_softmax_of_standardised_features(probe: Probe, im
         seen = probe.scores(images)
     torch.testing.assert_close(seen.maps, (4 * expected).log(), atol=1e-3, rtol=1e-3)
     assert seen.maps.max() <= probe.ceiling == math.log(4)
+
+
+def test_a_model_of_an_earlier_version_uses_the_features_that_it_knew(probe: Probe, images: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    earlier = {
+        "mean": torch.randn(176),
+        "scale": torch.rand(176) + 0.5,
+        "weight": torch.randn(4, 176),
+        "bias": torch.randn(4),
+    }
+    with torch.no_grad():
+        features = (probe.encoder.network.dense(images)[:, :176].movedim(1, 3) - earlier["mean"]) / earlier["scale"]
+        expected = (features @ earlier["weight"].T + earlier["bias"]).softmax(3).movedim(3, 1)
+        probe.load_state_dict(earlier)
+        seen = probe.scores(images)
+    torch.testing.assert_close(seen.maps, (4 * expected).log(), atol=1e-3, rtol=1e-3)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        probe.load_state_dict(earlier | {"mean": torch.randn(100)})
 
 
 def test_some_cells_are_enough_to_be_present_and_a_few_are_not(probe: Probe) -> None:

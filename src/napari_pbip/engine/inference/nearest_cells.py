@@ -73,8 +73,10 @@ class Exemplars:
 
     def nearest(self, method: Probe, feature: torch.Tensor) -> list[Nearest]:
         """Return the nearest cells of each class to a place with dense features (D,), the nearest class first."""
-        cells = (torch.from_numpy(self.features).to(method.mean) - method.mean) / method.scale
-        place = (feature - method.mean) / method.scale
+        known = self.features.shape[1]  # a model of an earlier version knew fewer features, which are the first ones
+        mean, scale = method.mean[:known], method.scale[:known]
+        cells = (torch.from_numpy(self.features).to(mean) - mean) / scale
+        place = (feature[:known] - mean) / scale
         similarity = F.cosine_similarity(cells, place[None]).cpu().numpy()
         of_class = np.array(self.labels)[self.tile]
         found = []

@@ -30,7 +30,7 @@ from napari_pbip.errors import DataError, SlideError
 from napari_pbip.events import Event, Finished, Job, Started, Step, Warned
 from napari_pbip.slides import Position, TissueMask
 
-_MEMORY = 1 << 29
+_MEMORY = 1 << 30
 """Bytes of features that are kept in memory."""
 _CELLS = 3_000
 """Largest number of cells of tiles that the probe is fitted to, so that a fit takes some tenths of a second."""

@@ -266,7 +266,7 @@ class Encoder(nn.Module):
     def dense_dimension(self) -> int:
         """Length D of the dense features of a cell; it raises the errors of :attr:`dense_stride`."""
         if isinstance(self.network, StageNetwork):
-            return sum(self.network.channels[:_DENSE_STAGES])
+            return 2 * sum(self.network.channels[:_DENSE_STAGES])
         if isinstance(self.network, VisionTransformer):
             return self.network.width
         raise self._no_dense_features()
@@ -281,8 +281,9 @@ class Encoder(nn.Module):
     def dense(self, images: torch.Tensor) -> torch.Tensor:
         """Return a feature vector of every cell of images, without gradients.
 
-        For a pyramid, these are the maps of its first three stages, normalised over their channels, resized to the grid
-        of the second stage and concatenated; for a vision transformer, the patch tokens of the last block.
+        For a pyramid, these are the maps of its first three stages for the image and for the image in half size, which
+        see twice as far; they are normalised over their channels, resized to the grid of the image's second stage and
+        concatenated. For a vision transformer, they are the patch tokens of the last block.
 
         Parameters
         ----------
@@ -304,11 +305,16 @@ class Encoder(nn.Module):
         if isinstance(network, VisionTransformer):
             return network.patch_map(self._in_patches(images, stride)).float()
         assert isinstance(network, StageNetwork)
-        # convolutions with few channels and many pixels are twice as fast in this memory order
-        normalised = self.normalise(images).contiguous(memory_format=torch.channels_last)
-        maps = [functional.normalize(m.float(), dim=1) for m in network.stage_maps(normalised, _DENSE_STAGES)]
+        half = functional.avg_pool2d(images, 2, ceil_mode=True)
+        maps = [m for size in (images, half) for m in self._stage_maps(network, size)]
         grid = maps[1].shape[-2:]
         return torch.cat([functional.interpolate(m, grid, mode="bilinear") for m in maps], 1)
+
+    def _stage_maps(self, network: StageNetwork, images: torch.Tensor) -> list[torch.Tensor]:
+        """Return the maps of the first stages, each normalised over its channels."""
+        # convolutions with few channels and many pixels are twice as fast in this memory order
+        normalised = self.normalise(images).contiguous(memory_format=torch.channels_last)
+        return [functional.normalize(m.float(), dim=1) for m in network.stage_maps(normalised, _DENSE_STAGES)]
 
     def _in_patches(self, images: torch.Tensor, patch: int) -> torch.Tensor:
         """Return normalised images, stretched so that their sides are multiples of a patch."""

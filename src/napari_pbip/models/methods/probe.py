@@ -48,6 +48,7 @@ class Probe(Method):
         self.register_buffer("scale", torch.ones(dimension))
         self.weight = nn.Parameter(torch.zeros(classes, dimension))
         self.bias = nn.Parameter(torch.zeros(classes))
+        self.register_load_state_dict_pre_hook(_complete)
 
     @classmethod
     def from_inputs(cls, inputs: MethodInputs, **options: Any) -> Self:
@@ -83,6 +84,16 @@ class Probe(Method):
         likeliest = likeliest.clamp(_CERTAIN, 1 - _CERTAIN)
         # with many classes, few reach a probability of 0.5, so a probability above chance counts as present
         return likeliest.log() - (1 - likeliest).log() + math.log(self.classes - 1)
+
+
+def _complete(probe: nn.Module, state: dict[str, torch.Tensor], prefix: str, *_: Any) -> None:
+    """Complete the weights of an earlier version, which knew only the first half of a pyramid's dense features."""
+    assert isinstance(probe, Probe)
+    dimension = len(probe.mean)
+    for name, value in (("weight", 0.0), ("mean", 0.0), ("scale", 1.0)):  # with which it ignores the others
+        known = state.get(prefix + name)
+        if known is not None and 2 * known.shape[-1] == dimension:
+            state[prefix + name] = F.pad(known, (0, dimension - known.shape[-1]), value=value)
 
 
 def _upper_quantile(values: torch.Tensor, share: float) -> torch.Tensor:
