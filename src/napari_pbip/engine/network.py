@@ -18,6 +18,7 @@ from napari_pbip.engine.cores import BatchSizes
 from napari_pbip.engine.device import Precision, has_bfloat16
 from napari_pbip.engine.freed_memory import keep_freed_memory
 from napari_pbip.engine.torch_network import Function, Module, Outputs, TorchNetwork
+from napari_pbip.models.methods.probe import Probe
 
 WORTH_CONVERTING = 25_000_000
 """Pixels (500 tiles of 224) from which a conversion for OpenVINO pays: it takes 1.5 seconds, which the default network
@@ -65,7 +66,8 @@ class Network(Generic[Module]):
     outputs
         Computes the outputs of the module for images, RGB in [0, 1], (B, 3, H, W): tensors whose first axis is B.
     device, precision
-        Device and number format of the computation; ``auto`` is bfloat16 where the device has it.
+        Device and number format of the computation; ``auto`` is bfloat16 where the device has it. A linear probe, also
+        one in the scores of PBIP, is computed in float32, and so is all of its network if OpenVINO computes it.
     expected
         Number of pixels that are to be computed, as far as it is known. Whether OpenVINO is used depends on it, and
         otherwise on what was computed so far.
@@ -94,6 +96,8 @@ class Network(Generic[Module]):
         self._pixels, self._expected = 0, expected
         self._identity = None if identity is None else (*identity, f"{outputs.__module__}.{outputs.__qualname__}")
         self._by_torch = TorchNetwork(self._function, device, self._precision)
+        whole = any(isinstance(part, Probe) for part in module.modules())
+        self._openvino_precision: Precision = "float32" if whole else self._precision
         self._by_openvino: dict[torch.Size, Runtime | None] = {}
         self.computed = self._computed(self._by_torch)
         """What computed the last pictures."""
@@ -134,7 +138,8 @@ class Network(Generic[Module]):
         return runtime(images)
 
     def _computed(self, runtime: Runtime) -> Computed:
-        return Computed(runtime.name, runtime.version, self._precision)
+        precision = self._precision if runtime is self._by_torch else self._openvino_precision
+        return Computed(runtime.name, runtime.version, precision)
 
     def _runtime(self, images: torch.Tensor) -> Runtime:
         """Return what is to compute pictures of this size."""
@@ -144,6 +149,6 @@ class Network(Generic[Module]):
         size = images.shape[-2:]
         if size not in self._by_openvino and len(self._by_openvino) < _SIZES:
             self._by_openvino[size] = openvino_network.converted(
-                self._function, images, self._precision, self._identity
+                self._function, images, self._openvino_precision, self._identity
             )
         return self._by_openvino.get(size) or self._by_torch

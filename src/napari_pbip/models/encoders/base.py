@@ -281,9 +281,7 @@ class Encoder(nn.Module):
     def dense(self, images: torch.Tensor) -> torch.Tensor:
         """Return a feature vector of every cell of images, without gradients.
 
-        For a pyramid, these are the maps of its first three stages for the image and for the image in half size, which
-        see twice as far; they are normalised over their channels, resized to the grid of the image's second stage and
-        concatenated. For a vision transformer, they are the patch tokens of the last block.
+        They are the maps of :meth:`dense_maps`, resized to one grid and concatenated.
 
         Parameters
         ----------
@@ -301,14 +299,26 @@ class Encoder(nn.Module):
         ConfigError
             If the encoder has no dense features (:attr:`EncoderSpec.dense`).
         """
+        maps, grid = self.dense_maps(images)
+        return torch.cat([resized(m, grid) for m in maps], 1)
+
+    @torch.no_grad()
+    def dense_maps(self, images: torch.Tensor) -> tuple[list[torch.Tensor], torch.Size]:
+        """Return the maps that dense features consist of, and the height and width of the grid of :meth:`dense`.
+
+        For a pyramid, these are the maps of its first three stages for the image and for the image in half size, which
+        see twice as far, normalised over their channels; the grid is that of the image's second stage. For a vision
+        transformer, it is the map of the patch tokens of the last block. Parameters and errors are those of
+        :meth:`dense`.
+        """
         stride, network = self.dense_stride, self.network
         if isinstance(network, VisionTransformer):
-            return network.patch_map(self._in_patches(images, stride)).float()
+            tokens = network.patch_map(self._in_patches(images, stride)).float()
+            return [tokens], tokens.shape[-2:]
         assert isinstance(network, StageNetwork)
         half = functional.avg_pool2d(images, 2, ceil_mode=True)
         maps = [m for size in (images, half) for m in self._stage_maps(network, size)]
-        grid = maps[1].shape[-2:]
-        return torch.cat([functional.interpolate(m, grid, mode="bilinear") for m in maps], 1)
+        return maps, maps[1].shape[-2:]
 
     def _stage_maps(self, network: StageNetwork, images: torch.Tensor) -> list[torch.Tensor]:
         """Return the maps of the first stages, each normalised over its channels."""
@@ -362,3 +372,8 @@ def _weights_hash(spec: EncoderSpec, network: nn.Module) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def resized(maps: torch.Tensor, grid: torch.Size) -> torch.Tensor:
+    """Return maps (B, C, h, w) with the height and width of a grid, bilinear."""
+    return functional.interpolate(maps, grid, mode="bilinear")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from napari_pbip.errors import ModelError
-from napari_pbip.models.encoders.base import Encoder
+from napari_pbip.models.encoders.base import Encoder, resized
 from napari_pbip.models.frozen import Frozen
 from napari_pbip.models.methods.base import Method, MethodInputs, MethodOutput
 
@@ -48,7 +49,7 @@ class Probe(Method):
         self.register_buffer("scale", torch.ones(dimension))
         self.weight = nn.Parameter(torch.zeros(classes, dimension))
         self.bias = nn.Parameter(torch.zeros(classes))
-        self.register_load_state_dict_pre_hook(_complete)
+        self.register_load_state_dict_pre_hook(_complete)  # type: ignore[no-untyped-call]
 
     @classmethod
     def from_inputs(cls, inputs: MethodInputs, **options: Any) -> Self:
@@ -64,14 +65,22 @@ class Probe(Method):
 
     def forward(self, images: torch.Tensor) -> MethodOutput:
         """Return the score map, at the stride of the encoder's dense features."""
-        maps = self.class_map(self.encoder.network.dense(images))
-        return MethodOutput((maps,), (self.image_logits(maps),))
+        # float32, because the classifier weighs differences of features that are small beside the features themselves
+        with torch.autocast(images.device.type, enabled=False):
+            maps = self.class_map(*self.encoder.network.dense_maps(images.float()))
+            return MethodOutput((maps,), (self.image_logits(maps),))
 
-    def class_map(self, features: torch.Tensor) -> torch.Tensor:
-        """Return the scores (B, N, h, w) of dense features (B, D, h, w)."""
+    def class_map(self, maps: Sequence[torch.Tensor], grid: torch.Size) -> torch.Tensor:
+        """Return the scores (B, N, h, w) of the maps that dense features consist of, see :meth:`Encoder.dense_maps`.
+
+        The linear classifier is applied before its results are resized, which gives the same as the other way round
+        and takes a fraction of the time, because there are fewer classes than features.
+        """
         weight = self.weight / self.scale
-        with torch.autocast(features.device.type, enabled=False):  # float32 for small differences of large sums
-            logits = F.conv2d(features.float(), weight[:, :, None, None], self.bias - weight @ self.mean)
+        weights = torch.split(weight, [m.shape[1] for m in maps], 1)
+        logits = (self.bias - weight @ self.mean)[:, None, None]
+        for features, of_features in zip(maps, weights, strict=True):
+            logits = logits + resized(F.conv2d(features, of_features[:, :, None, None]), grid)
         return logits.log_softmax(1) + math.log(self.classes)
 
     def presence(self, output: MethodOutput) -> torch.Tensor:
