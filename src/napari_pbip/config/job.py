@@ -131,7 +131,7 @@ class SegmentSettings(Settings):
     batch_size: Annotated[int, Field(ge=1)] = 16
     """Tiles that go through the network at once."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the network."""
+    """Arithmetic of the network; a linear probe is computed in float32 always."""
     device: str = "auto"
     """cpu, cuda, cuda:1, mps, or auto for the best available one."""
     tissue: TissueSettings = TissueSettings()

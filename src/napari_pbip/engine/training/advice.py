@@ -1,9 +1,9 @@
 """Which of the two usual methods suits the labelled tiles at hand, a linear probe or PBIP, and how long PBIP takes.
 
 The figures behind it are in docs/benchmarks.md: with ten tiles of each class, PBIP's maps of glands and of lung were
-about as good as those of a probe, and the means of both were better; with many tiles those of glands were better
-without it; and how well the probe recognises tiles in cross-validation said nothing about the maps of either. The
-recommendation is therefore about time, and depends on the number of tiles alone.
+about as good as those of a probe, and the means of both were as good or better; with many tiles PBIP's were better, and
+on glands best without the probe; and how well the probe recognises tiles in cross-validation said nothing about the
+maps of either. The recommendation is therefore about time, and depends on the number of tiles alone.
 """
 
 from __future__ import annotations
@@ -98,11 +98,11 @@ def advise(
         )
     averaged = (
         f"Its map is averaged with that of a linear probe of the same tiles: with {ENOUGH} of each class, maps of "
-        "glands and of lung were better so than those of either alone."
+        "glands and of lung were as good so as those of either alone, or better."
     )
     alone = (
-        f"With {ENOUGH} tiles that show each class alone, its maps of glands and of lung were about as good as those "
-        "of a linear probe, and better with more."
+        "With many tiles, its maps of glands and of lung were better than those of a linear probe; with "
+        f"{ENOUGH} that show each class alone, they were about as good."
     )
     return Advice(
         "pbip",
