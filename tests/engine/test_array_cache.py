@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def test_nothing_is_computed_twice(
 ) -> None:
     expected = encoder.dense(to_tensor(np.stack(images))).numpy()
     calls = count_calls(encoder, monkeypatch)
-    dense = DenseFeatures(encoder, ArrayCache(tmp_path, LIMIT))
+    dense = DenseFeatures(encoder, ArrayCache(tmp_path, np.float16, LIMIT))
     dense([images[2][:32, :32]])  # the first picture is computed several times to prepare the network
     calls.clear()
     first = dense([*images, images[0], images[1][:32, :32]])
@@ -58,14 +59,14 @@ def test_nothing_is_computed_twice(
     assert first[4].shape[1:] == (4, 4)
     for features, wanted in zip(first, expected, strict=False):
         assert np.allclose(features, wanted, atol=1e-3)
-    again = DenseFeatures(encoder, ArrayCache(tmp_path, LIMIT))(images[::-1])
+    again = DenseFeatures(encoder, ArrayCache(tmp_path, np.float16, LIMIT))(images[::-1])
     assert sorted(calls) == [1, 3]
     assert all(np.array_equal(a, b) for a, b in zip(again, first[2::-1], strict=True))
 
 
 def test_other_weights_or_pixels_are_not_taken_for_the_same(images: list[np.ndarray], tmp_path: Path) -> None:
     cache, one, other = (
-        ArrayCache(tmp_path, LIMIT),
+        ArrayCache(tmp_path, np.float16, LIMIT),
         encoders.load("efficientnet-lite0"),
         encoders.load("efficientnet-lite0"),
     )
@@ -78,9 +79,11 @@ def test_other_weights_or_pixels_are_not_taken_for_the_same(images: list[np.ndar
     assert len(list(tmp_path.glob("*/*"))) == 3
 
 
-@pytest.mark.parametrize("fault", ["cut short", "one bit", "another format", "of another kind", "empty"])
+@pytest.mark.parametrize(
+    "fault", ["cut short", "one bit", "another format", "of another kind", "of another type", "empty"]
+)
 def test_damaged_and_foreign_files_count_as_missing(tmp_path: Path, fault: str) -> None:
-    cache, features = ArrayCache(tmp_path, LIMIT), np.linspace(0, 1, 60, dtype=np.float16).reshape(3, 4, 5)
+    cache, features = ArrayCache(tmp_path, np.float16, LIMIT), np.linspace(0, 1, 60, dtype=np.float16).reshape(3, 4, 5)
     cache.put("net", "picture", features)
     kept = cache.get("net", "picture")
     assert kept is not None
@@ -88,12 +91,14 @@ def test_damaged_and_foreign_files_count_as_missing(tmp_path: Path, fault: str) 
     (path,) = tmp_path.glob("*/*")
     content = bytearray(path.read_bytes())
     content[-9] ^= 4
+    wide = features.astype(np.float32)
     path.write_bytes(
         {
             "cut short": bytes(content[:-20]),
             "one bit": bytes(content),
             "another format": b"\x89PNG" * 40,
             "of another kind": save({"features": features, "checksum": np.zeros(1, np.uint32)}),
+            "of another type": save({"array": wide, "checksum": np.array([zlib.crc32(wide.tobytes())], np.uint32)}),
             "empty": b"",
         }[fault]
     )
@@ -104,7 +109,7 @@ def test_damaged_and_foreign_files_count_as_missing(tmp_path: Path, fault: str) 
 
 def test_what_was_used_least_recently_goes_first(tmp_path: Path) -> None:
     features = np.zeros((10, 10, 10), np.float16)
-    cache = ArrayCache(tmp_path, 23_000)
+    cache = ArrayCache(tmp_path, np.float16, 23_000)
     for n in range(10):
         cache.put("net", str(n), features)
         os.utime(tmp_path / "net" / f"{n}.safetensors", (n, n))
@@ -120,7 +125,7 @@ def test_several_writers_of_the_same(tmp_path: Path) -> None:
     features = np.random.default_rng(0).random((30, 20, 20)).astype(np.float16)
 
     def work() -> None:
-        cache = ArrayCache(tmp_path, LIMIT)
+        cache = ArrayCache(tmp_path, np.float16, LIMIT)
         for n in range(20):
             cache.put("net", str(n % 3), features)
             kept = cache.get("net", str(n % 3))
@@ -137,12 +142,12 @@ def test_several_writers_of_the_same(tmp_path: Path) -> None:
     finally:
         threading.excepthook = before
     assert not failed
-    assert all(np.array_equal(ArrayCache(tmp_path, LIMIT).get("net", str(n)), features) for n in range(3))
+    assert all(np.array_equal(ArrayCache(tmp_path, np.float16, LIMIT).get("net", str(n)), features) for n in range(3))
 
 
 def test_a_folder_that_cannot_be_written_costs_time_only(
     encoder: Encoder, images: list[np.ndarray], tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("no folder")
-    dense = DenseFeatures(encoder, ArrayCache(tmp_path / "file", LIMIT))
+    dense = DenseFeatures(encoder, ArrayCache(tmp_path / "file", np.float16, LIMIT))
     assert np.array_equal(dense(images[:1])[0], dense(images[:1])[0])

@@ -6,6 +6,7 @@ import copy
 import resource
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 import torch
 from torch import nn
 
-from napari_pbip import models, samples
+from napari_pbip import samples
 from napari_pbip.engine import cores, openvino_network
 from napari_pbip.engine import network as networks
 from napari_pbip.engine.array_cache import ArrayCache
@@ -25,7 +26,9 @@ from napari_pbip.engine.inference.predict import fused_scores
 from napari_pbip.engine.loading import to_pixels
 from napari_pbip.engine.network import Network
 from napari_pbip.engine.runs import load_model
+from napari_pbip.engine.torch_network import Function
 from napari_pbip.models import encoders
+from napari_pbip.models.folding import fold_batch_norms
 from napari_pbip.models.methods.base import Method
 from napari_pbip.models.methods.pbip import Pbip
 from napari_pbip.slides import open_slide
@@ -169,20 +172,29 @@ def test_an_error_in_one_of_the_pieces_is_raised(
         torch.set_num_threads(before)
 
 
+@pytest.fixture
+def alone(method: Method) -> Method:
+    """The model without its probe, which needs float32."""
+    one = copy.deepcopy(method)
+    assert isinstance(one, Pbip)
+    one.probe = None
+    return one
+
+
+@pytest.mark.parametrize("probe", [False, True])
 @pytest.mark.parametrize(("expected", "runtime"), [(0, "torch"), (MANY, "openvino")])
-def test_bfloat16_has_almost_the_same_classes(method: Method, tiles: torch.Tensor, expected: int, runtime: str) -> None:
-    for batch in (
-        tiles,
-        tiles.flip(0),
-        tiles.flip(3),
-    ):  # what is compared before OpenVINO is used must not depend on luck
-        network = Network(method, fused_scores, CPU, "bfloat16", expected=expected)
+def test_bfloat16_has_almost_the_same_classes(
+    method: Method, alone: Method, tiles: torch.Tensor, expected: int, runtime: str, probe: bool
+) -> None:
+    model = method if probe else alone
+    for batch in (tiles, tiles.flip(0), tiles.flip(3)):  # what is compared beforehand must not depend on luck
+        network = Network(model, fused_scores, CPU, "bfloat16", expected=expected)
         maps, _ = network(batch)
-        exact, _ = by_torch(method, batch)
+        exact, _ = by_torch(model, batch)
         assert maps.dtype == torch.float32
         assert (maps.argmax(1) == exact.argmax(1)).float().mean() > 0.99
         assert not torch.equal(maps, exact)
-        precision = "float32" if runtime == "openvino" else "bfloat16"  # because a probe has a share in the scores
+        precision = "float32" if probe and runtime == "openvino" else "bfloat16"
         assert (network.computed.runtime, network.computed.precision) == (runtime, precision)
 
 
@@ -190,7 +202,9 @@ def test_a_probe_is_computed_in_float32(method: Method, tiles: torch.Tensor) -> 
     """In bfloat16, one cell in twenty of the sample model's probe had another class."""
     assert isinstance(method, Pbip)
     assert method.probe is not None
-    seen, _ = Network(method.probe, fused_scores, CPU, "bfloat16")(tiles)
+    network = Network(method.probe, fused_scores, CPU, "bfloat16")
+    seen, _ = network(tiles)
+    assert network.computed.precision == "float32"
     exact, _ = by_torch(method.probe, tiles)
     torch.testing.assert_close(seen, exact, atol=1e-4, rtol=1e-4)
 
@@ -208,8 +222,9 @@ def test_what_is_computed_again_and_again_is_converted_once_it_pays(
 
 
 @pytest.fixture
-def conversions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+def conversions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
     """Return a list with an entry for each conversion; none has been made before, in this process or another."""
+    openvino_network._code.cache_clear()
     monkeypatch.setattr(platformdirs, "user_cache_path", lambda *_: tmp_path)
     monkeypatch.setattr(openvino_network, "_shared", {})
     made: list[object] = []
@@ -220,7 +235,8 @@ def conversions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]
         return convert(*args)
 
     monkeypatch.setattr(openvino_network, "convert", counted)
-    return made
+    yield made
+    openvino_network._code.cache_clear()
 
 
 def small(seed: int) -> nn.Module:
@@ -267,18 +283,39 @@ def test_a_network_is_converted_once_for_all_slides(
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_another_process_takes_the_conversion_from_disk(
-    method: Method, tiles: torch.Tensor, conversions: list[object], tmp_path: Path, precision: Precision
+    tiles: torch.Tensor, conversions: list[object], tmp_path: Path, precision: Precision
 ) -> None:
-    first = computed(method, "method", tiles, precision)
+    network = small(0)
+    first = computed(network, "network", tiles, precision)
     openvino_network._shared.clear()  # which another process does not have
-    assert torch.equal(computed(method, "method", tiles, precision), first)
+    assert torch.equal(computed(network, "network", tiles, precision), first)
     assert len(conversions) == 1
     [kept] = tmp_path.glob("openvino/*/*")
     kept.write_bytes(kept.read_bytes()[:-1])
     for _ in range(2):
         openvino_network._shared.clear()
-        assert torch.equal(computed(method, "method", tiles, precision), first)
+        assert torch.equal(computed(network, "network", tiles, precision), first)
         assert len(conversions) == 2
+
+
+def test_a_model_is_the_same_from_disk(method: Method, tiles: torch.Tensor, conversions: list[object]) -> None:
+    first = computed(method, "method", tiles)
+    openvino_network._shared.clear()
+    assert torch.equal(computed(method, "method", tiles), first)
+    assert len(conversions) == 1
+
+
+def test_a_conversion_that_cannot_be_kept_is_used(
+    tiles: torch.Tensor, conversions: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_: object) -> None:
+        raise RuntimeError("not supported")
+
+    monkeypatch.setattr(openvino_network.Converted, "exported", failing)
+    network = small(0)
+    exact = network(tiles.float() / 255).detach()
+    torch.testing.assert_close(computed(network, "network", tiles), exact, atol=1e-4, rtol=1e-4)
+    assert not list(tmp_path.glob("openvino/*/*"))
 
 
 def test_what_is_on_disk_must_be_the_network(tiles: torch.Tensor, conversions: list[object], tmp_path: Path) -> None:
@@ -290,7 +327,7 @@ def test_what_is_on_disk_must_be_the_network(tiles: torch.Tensor, conversions: l
     content = one.read_bytes(), two.read_bytes()
     one.write_bytes(content[1])
     two.write_bytes(content[0])
-    cache = ArrayCache(tmp_path / "openvino", 1 << 30)
+    cache = ArrayCache(tmp_path / "openvino", np.uint8, 1 << 30)
     for count in (4, 6):
         openvino_network._shared.clear()
         for name, network in networks.items():
@@ -307,7 +344,7 @@ def test_other_packages_and_other_code_need_another_conversion(
     network, codes = small(0), set()
     changes: list[tuple[object, str, object]] = [
         (openvino_network, "version", lambda name: f"{name} 1.0"),
-        (models, "__path__", [str(Path(models.__file__).with_name("losses"))]),
+        (openvino_network, "_CODE", openvino_network._CODE[:1]),
         (torch.backends.cpu, "get_cpu_capability", lambda: "AVX1024"),
     ]
     for count in range(1, 5):
@@ -318,7 +355,6 @@ def test_other_packages_and_other_code_need_another_conversion(
         assert len(conversions) == len(codes) == count
         if changes:
             monkeypatch.setattr(*changes.pop())
-    openvino_network._code.cache_clear()
 
 
 def test_without_openvino_torch_computes(method: Method, tiles: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -418,6 +454,17 @@ def test_only_what_stays_the_same_is_folded(tiles: torch.Tensor) -> None:
     (found,) = Network(shared, lambda m, images: (m(images),), CPU)(tiles)
     with torch.no_grad():
         torch.testing.assert_close(found, shared(tiles.float() / 255))
+
+
+def test_networks_that_see_two_sizes_are_folded(method: Method, tiles: torch.Tensor) -> None:
+    images = tiles.float() / 255
+    encoder = encoders.load("efficientnet-lite0")
+    for function in (Function(method, fused_scores).eval(), Function(encoder, lambda e, x: (e.dense(x),)).eval()):
+        folded = fold_batch_norms(function, images[:1], Function.forward)
+        assert folded is not function
+        with torch.no_grad():
+            for seen, exact in zip(folded(images), function(images), strict=True):
+                torch.testing.assert_close(seen, exact, atol=1e-3, rtol=1e-3)
 
 
 def test_an_encoder_is_computed_by_openvino_too(tiles: torch.Tensor, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_the_page_can_be_followed_and_all_is_there_another_day(display: None, st
     assert table["model"].to_dict() == {skin: "skin", squamous: "skin", spindle: "model 1"}
     assert table["delta"].to_dict() == {skin: delta, squamous: delta, spindle: usual}
     assert table["mpp_from"].to_dict() == {skin: "slide", squamous: "user", spindle: "user"}
-    assert table["epidermis mm2"].min() > 0
+    assert table.loc[[skin, spindle], "epidermis mm2"].min() > 0  # of the tumour, a high delta may leave none
     statistics = pd.read_csv(study / "statistics.csv")
     areas = statistics[(statistics["quantity"] == "area") & (statistics["class"] == "epidermis")].set_index("slide")
     assert areas["value"][table.index].to_dict() == pytest.approx(table["epidermis mm2"].to_dict())

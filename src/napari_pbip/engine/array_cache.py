@@ -2,8 +2,8 @@
 
 ```text
 CACHE/<kind>/
-  <hash of the network>/
-    <hash of what was computed>.safetensors      an array, and its checksum
+  <hash of what a group of arrays depends on, such as the weights of a network>/
+    <hash of what else one depends on, such as a picture>.safetensors      an array, and its checksum
 ```
 
 A problem with a cache costs time and nothing else: a damaged or unknown file counts as missing, and an array that
@@ -36,45 +36,48 @@ _LOOK_EVERY = 0.02
 
 
 class ArrayCache:
-    """Arrays by the hashes of a network and of what it computed; may be used from several threads and processes.
+    """Arrays of one type by two hashes, of a group and of a name; may be used from several threads and processes.
 
     Parameters
     ----------
     folder
         Folder of the cache.
+    dtype
+        Type of the arrays; others in the folder count as missing.
     limit
         Bytes on disk at most; the least recently used arrays are deleted first.
     """
 
-    def __init__(self, folder: Path, limit: int) -> None:
+    def __init__(self, folder: Path, dtype: npt.DTypeLike, limit: int) -> None:
         self.folder, self.limit = folder, limit
+        self._dtype = np.dtype(dtype)
         self._unseen = limit  # so that the first write measures the size
         self._lock = threading.Lock()
 
     @classmethod
-    def of_user(cls, kind: str, limit: int) -> Self:
+    def of_user(cls, kind: str, dtype: npt.DTypeLike, limit: int) -> Self:
         """Return the cache of a kind of arrays in the user's cache folder."""
-        return cls(platformdirs.user_cache_path("napari-pbip") / kind, limit)
+        return cls(platformdirs.user_cache_path("napari-pbip") / kind, dtype, limit)
 
-    def get(self, network: str, name: str) -> Array | None:
-        """Return an array, or None if there is none of that network and name."""
-        path = self._path(network, name)
+    def get(self, group: str, name: str) -> Array | None:
+        """Return an array, or None if there is none of that group and name."""
+        path = self._path(group, name)
         try:
             content = load(path.read_bytes())
             array, checksum = content["array"], int(content["checksum"][0])
         except (OSError, SafetensorError, KeyError, IndexError, ValueError):
             return None
-        if zlib.crc32(array.data) != checksum:
+        if array.dtype != self._dtype or zlib.crc32(array.data) != checksum:
             return None
         with suppress(OSError):  # records the last use; in a cache that is only readable, another user does
             os.utime(path)
         return array
 
-    def put(self, network: str, name: str, array: Array) -> None:
+    def put(self, group: str, name: str, array: Array) -> None:
         """Save an array, replacing an earlier one."""
         array = np.ascontiguousarray(array)
         content = save({"array": array, "checksum": np.array([zlib.crc32(array.data)], np.uint32)})
-        with suppress(OutputError), writing(self._path(network, name)) as temporary:
+        with suppress(OutputError), writing(self._path(group, name)) as temporary:
             temporary.write_bytes(content)
         with self._lock:
             self._unseen += len(content)
@@ -82,8 +85,8 @@ class ArrayCache:
                 self._unseen = 0
                 self._prune()
 
-    def _path(self, network: str, name: str) -> Path:
-        return self.folder / network / f"{name}.safetensors"
+    def _path(self, group: str, name: str) -> Path:
+        return self.folder / group / f"{name}.safetensors"
 
     def _prune(self) -> None:
         """Delete the least recently used files if the cache exceeds its limit."""

@@ -37,7 +37,7 @@ class DenseFeatures:
 
     def __init__(self, encoder: Encoder, cache: ArrayCache | None = None) -> None:
         self.encoder = encoder
-        self.cache = cache or ArrayCache.of_user("dense", _LIMIT)
+        self.cache = cache or ArrayCache.of_user("dense", np.float16, _LIMIT)
         self._identity = f"{encoder.weights_hash}-{_REVISION}"
         self._network = Network(encoder, _dense, encoder.mean.device, identity=network_identity(encoder))
 

@@ -57,13 +57,21 @@ def has_bfloat16(device: torch.device) -> bool:
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     """Return the autocast context of a precision; ``auto`` is bfloat16 if :func:`has_bfloat16`, else float32.
 
-    On a graphics card, float32 switches TF32 off for all convolutions of this process. Torch would otherwise round the
-    factors of their products to 10 bits, and labels would not be those of the processor.
+    In float32, :func:`without_tf32` is called.
     """
     enabled = precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
-    if device.type == "cuda" and not enabled:
-        torch.backends.cudnn.allow_tf32 = False  # for matrices, that is torch's default
+    if not enabled:
+        without_tf32(device)
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def without_tf32(device: torch.device) -> None:
+    """Switch TF32 off for all convolutions of this process, if the device is a graphics card.
+
+    Torch would otherwise round the factors of their products to 10 bits, and labels would not be those of a processor.
+    """
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # for matrices, that is torch's default
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -15,7 +15,7 @@ import torch
 
 from napari_pbip.engine import openvino_network
 from napari_pbip.engine.cores import BatchSizes
-from napari_pbip.engine.device import Precision, has_bfloat16
+from napari_pbip.engine.device import Precision, has_bfloat16, without_tf32
 from napari_pbip.engine.freed_memory import keep_freed_memory
 from napari_pbip.engine.torch_network import Function, Module, Outputs, TorchNetwork
 from napari_pbip.models.methods.probe import Probe
@@ -92,12 +92,14 @@ class Network(Generic[Module]):
         self.device = device
         self._function: Function[Module] = Function(module, outputs).eval()
         half = precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
-        self._precision: Precision = "bfloat16" if half else "float32"
+        self._precision: Precision = "bfloat16" if half and not isinstance(module, Probe) else "float32"
         self._pixels, self._expected = 0, expected
         self._identity = None if identity is None else (*identity, f"{outputs.__module__}.{outputs.__qualname__}")
         self._by_torch = TorchNetwork(self._function, device, self._precision)
-        whole = any(isinstance(part, Probe) for part in module.modules())
-        self._openvino_precision: Precision = "float32" if whole else self._precision
+        has_probe = any(isinstance(part, Probe) for part in module.modules())
+        if has_probe:
+            without_tf32(device)
+        self._openvino_precision: Precision = "float32" if has_probe else self._precision
         self._by_openvino: dict[torch.Size, Runtime | None] = {}
         self.computed = self._computed(self._by_torch)
         """What computed the last pictures."""

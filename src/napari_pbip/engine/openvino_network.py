@@ -26,7 +26,6 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from napari_pbip import models
 from napari_pbip.engine.array_cache import ArrayCache
 from napari_pbip.engine.cores import in_a_piece
 from napari_pbip.engine.device import Precision
@@ -42,6 +41,8 @@ to five percent, by their training, while as many of their labels were those of 
 error is one percent; a network that was converted wrongly has an error of about a hundred."""
 _LIMIT = 1 << 30
 """Bytes of conversions on disk at most: some fifty of default models."""
+_CODE = tuple(Path(__file__).parents[1] / name for name in ("engine", "models"))
+"""Folders of the code that defines networks, and what is converted of them."""
 _CPU = torch.device("cpu")
 
 
@@ -148,23 +149,24 @@ def _kept(
     network: nn.Module, images: torch.Tensor, precision: Precision, piece: int, streams: int, key: str
 ) -> Converted | None:
     """Return the conversion on disk if there is one, and otherwise make it and keep it there."""
-    disk, code = ArrayCache.of_user(PACKAGE, _LIMIT), _code()
+    disk, code = ArrayCache.of_user(PACKAGE, np.uint8, _LIMIT), _code()
     blob = disk.get(code, key)
-    before = None if blob is None else _imported(blob, precision, piece, streams)
-    found = _checked(before, network, images, precision)
-    if found is None:
-        found = _checked(convert(network, images, precision, piece, streams), network, images, precision)
-        if found is not None:
+    on_disk = None if blob is None else _imported(blob, precision, piece, streams)
+    if (found := _checked(on_disk, network, images, precision)) is not None:
+        return found
+    found = _checked(convert(network, images, precision, piece, streams), network, images, precision)
+    if found is not None:
+        with suppress(Exception):  # whatever OpenVINO raises; the next process converts it then
             disk.put(code, key, found.exported())
     return found
 
 
 @cache
 def _code() -> str:
-    """Return the hash of what a conversion depends on besides the weights: processor, packages, and our own modules."""
+    """Return the hash of what a conversion depends on besides the weights: processor, packages, and our own code."""
     versions = [version(name) for name in (PACKAGE, "torch", "timm", "transformers")]
     digest = hashlib.sha256(repr((torch.backends.cpu.get_cpu_capability(), versions)).encode())
-    for path in sorted(Path(*models.__path__).rglob("*.py")):
+    for path in sorted(path for folder in _CODE for path in folder.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -75,7 +75,7 @@ def _observe(
     finally:
         for hook in hooks:
             hook.remove()
-    return expected, pairs
+    return expected, [*dict.fromkeys(pairs)]  # once each, also if a network computes several sizes of its images
 
 
 def _fold(network: nn.Module, pairs: Sequence[tuple[nn.Conv2d, nn.BatchNorm2d]]) -> None:

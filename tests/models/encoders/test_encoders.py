@@ -28,10 +28,11 @@ from transformers import (
 
 from napari_pbip import samples
 from napari_pbip.errors import ConfigError, WeightsUnavailable
-from napari_pbip.models import encoders
+from napari_pbip.models import backbones, encoders
 from napari_pbip.models.encoders import EncoderSpec
 from napari_pbip.models.encoders.base import Encoder, StageNetwork, VisionTransformer
 from napari_pbip.models.encoders.catalogue import from_spec
+from napari_pbip.models.encoders.stage_statistics import TissueStatistics
 from tests.models.encoders.small_encoders import MEAN, SMALL, STD, small, write_folder
 
 
@@ -210,11 +211,12 @@ def test_dense_features_of_a_pyramid_weigh_its_stages_in_two_sizes_equally() -> 
     torch.testing.assert_close(maps[4], enlarged, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "mit-b0", "pvt-v2-b0", "resnet18"])
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 47), (95, 64)])
-def test_dense_features_of_small_and_odd_pictures(height: int, width: int) -> None:
-    encoder = encoders.load("efficientnet-lite0")
-    picture = real_images()[:1, :, 100 : 100 + height, 60 : 60 + width]
-    features = encoder.dense(picture)
+def test_dense_features_of_small_and_odd_pictures(name: str, height: int, width: int) -> None:
+    pyramid = TissueStatistics(backbones.load(name)).eval()
+    encoder = Encoder(encoders.lookup("efficientnet-lite0"), pyramid)
+    features = encoder.dense(real_images()[:1, :, 100 : 100 + height, 60 : 60 + width])
     assert features.shape == (1, encoder.dense_dimension, -(-height // 8), -(-width // 8))
     assert features.isfinite().all()
 

@@ -66,6 +66,9 @@ def test_a_model_of_an_earlier_version_uses_the_features_that_it_knew(probe: Pro
         probe.load_state_dict(earlier)
         seen = probe.scores(images)
     torch.testing.assert_close(seen.maps, (4 * expected).log(), atol=1e-3, rtol=1e-3)
+    within = torch.nn.ModuleDict({"probe": Probe(probe.encoder.network, 4)})  # as in PBIP
+    within.load_state_dict({f"probe.{name}": tensor for name, tensor in earlier.items()})
+    assert torch.equal(within["probe"].weight, probe.weight)
     with pytest.raises(RuntimeError, match="size mismatch"):
         probe.load_state_dict(earlier | {"mean": torch.randn(100)})
 

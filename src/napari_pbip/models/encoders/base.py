@@ -17,6 +17,8 @@ from napari_pbip.models.shares import in_shares
 STAGE_STRIDE = 8
 """Stride of a pyramid's second stage in pixels."""
 _DENSE_STAGES = 3
+_SMALLEST = 32
+"""Smallest side of an image in pixels that all networks can compute."""
 
 
 @runtime_checkable
@@ -306,21 +308,22 @@ class Encoder(nn.Module):
     def dense_maps(self, images: torch.Tensor) -> tuple[list[torch.Tensor], torch.Size]:
         """Return the maps that dense features consist of, and the height and width of the grid of :meth:`dense`.
 
-        For a pyramid, these are the maps of its first three stages for the image and for the image in half size, which
-        see twice as far, normalised over their channels; the grid is that of the image's second stage. For a vision
-        transformer, it is the map of the patch tokens of the last block. Parameters and errors are those of
-        :meth:`dense`.
+        For a pyramid, these are the maps of its first three stages for the image and for the image in half size (32
+        pixels at least), which see twice as far, normalised over their channels; the grid is that of the image's second
+        stage. For a vision transformer, it is the map of the patch tokens of the last block. Parameters and errors are
+        those of :meth:`dense`.
         """
         stride, network = self.dense_stride, self.network
         if isinstance(network, VisionTransformer):
             tokens = network.patch_map(self._in_patches(images, stride)).float()
             return [tokens], tokens.shape[-2:]
         assert isinstance(network, StageNetwork)
-        half = functional.avg_pool2d(images, 2, ceil_mode=True)
-        maps = [m for size in (images, half) for m in self._stage_maps(network, size)]
+        height, width = (max(_SMALLEST, -(-side // 2)) for side in images.shape[-2:])
+        sizes = images, functional.adaptive_avg_pool2d(images, (height, width))
+        maps = [m for size in sizes for m in self._normalised_stages(network, size)]
         return maps, maps[1].shape[-2:]
 
-    def _stage_maps(self, network: StageNetwork, images: torch.Tensor) -> list[torch.Tensor]:
+    def _normalised_stages(self, network: StageNetwork, images: torch.Tensor) -> list[torch.Tensor]:
         """Return the maps of the first stages, each normalised over its channels."""
         # convolutions with few channels and many pixels are twice as fast in this memory order
         normalised = self.normalise(images).contiguous(memory_format=torch.channels_last)

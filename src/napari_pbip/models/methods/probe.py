@@ -49,7 +49,7 @@ class Probe(Method):
         self.register_buffer("scale", torch.ones(dimension))
         self.weight = nn.Parameter(torch.zeros(classes, dimension))
         self.bias = nn.Parameter(torch.zeros(classes))
-        self.register_load_state_dict_pre_hook(_complete)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_complete_earlier)  # type: ignore[no-untyped-call]
 
     @classmethod
     def from_inputs(cls, inputs: MethodInputs, **options: Any) -> Self:
@@ -95,7 +95,7 @@ class Probe(Method):
         return likeliest.log() - (1 - likeliest).log() + math.log(self.classes - 1)
 
 
-def _complete(probe: nn.Module, state: dict[str, torch.Tensor], prefix: str, *_: Any) -> None:
+def _complete_earlier(probe: nn.Module, state: dict[str, torch.Tensor], prefix: str, *_: Any) -> None:
     """Complete the weights of an earlier version, which knew only the first half of a pyramid's dense features."""
     assert isinstance(probe, Probe)
     dimension = len(probe.mean)
