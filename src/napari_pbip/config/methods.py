@@ -187,7 +187,7 @@ class PbipSettings(ImgMatchSettings):
     probe_share: Fraction | Literal["auto"] = Field("auto", title="Share of a linear probe")
     """Share of a linear probe of the same tiles in the scores, which are then means. Auto is a half if a class has
     fewer than 30 tiles that show it alone, mosaics are used and the encoder is the default one, and otherwise 0: maps
-    learned from few tiles are more exact with it, and take about half as long again to compute."""
+    learned from few tiles are more exact with it, and take nearly twice as long to compute."""
 
     @property
     def uses_encoder_features(self) -> bool:  # type: ignore[override]  # it depends on a setting here
