@@ -13,10 +13,8 @@ import numpy as np
 
 from napari_pbip.config import SegmentSettings
 from napari_pbip.engine.loading import Image
+from napari_pbip.models.backbones.catalogue import SMALLEST
 from napari_pbip.slides import TileGrid
-
-SMALLEST = 32
-"""Smallest side of a tile in pixels: one cell of the coarsest stage of the backbones."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ from napari_pbip.config import (
     TrainedSettings,
 )
 from napari_pbip.engine import runs
-from napari_pbip.engine.inference.windows import SMALLEST
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import TileReader
 from napari_pbip.engine.tile_notes import tile_notes
@@ -33,6 +32,7 @@ from napari_pbip.engine.training.trainer import Trainer
 from napari_pbip.errors import ConfigError, DataError, ModelError, OutputError
 from napari_pbip.events import Job, Loading, Noted, Warned
 from napari_pbip.files import prepare_folder
+from napari_pbip.models.backbones.catalogue import SMALLEST
 from napari_pbip.models.methods.pbip import Pbip
 from napari_pbip.models.methods.trained_method import TrainedMethod
 from napari_pbip.models.seeding import seeded

@@ -9,6 +9,9 @@ from types import MappingProxyType
 Triple = tuple[float, float, float]
 Four = tuple[int, int, int, int]
 
+SMALLEST = 32
+"""Smallest side in pixels of an image that all backbones can compute: one cell of their coarsest stage."""
+
 # Statistics of RGB in [0, 1].
 PBIP_MEAN, PBIP_STD = (0.66791496, 0.47791372, 0.70623304), (0.1736589, 0.22564577, 0.19820057)
 """Mean and deviation of the tiles that PBIP was trained with, from its released code."""

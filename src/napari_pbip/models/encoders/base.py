@@ -11,14 +11,13 @@ from torch import nn
 from torch.nn import functional
 
 from napari_pbip.errors import ConfigError
+from napari_pbip.models.backbones.catalogue import SMALLEST
 from napari_pbip.models.encoders.spec import EncoderSpec
 from napari_pbip.models.shares import in_shares
 
 STAGE_STRIDE = 8
 """Stride of a pyramid's second stage in pixels."""
 _DENSE_STAGES = 3
-_SMALLEST = 32
-"""Smallest side of an image in pixels that all networks can compute."""
 
 
 @runtime_checkable
@@ -318,7 +317,7 @@ class Encoder(nn.Module):
             tokens = network.patch_map(self._in_patches(images, stride)).float()
             return [tokens], tokens.shape[-2:]
         assert isinstance(network, StageNetwork)
-        height, width = (max(_SMALLEST, -(-side // 2)) for side in images.shape[-2:])
+        height, width = (max(SMALLEST, -(-side // 2)) for side in images.shape[-2:])
         sizes = images, functional.adaptive_avg_pool2d(images, (height, width))
         maps = [m for size in sizes for m in self._normalised_stages(network, size)]
         return maps, maps[1].shape[-2:]

@@ -49,7 +49,7 @@ class Probe(Method):
         self.register_buffer("scale", torch.ones(dimension))
         self.weight = nn.Parameter(torch.zeros(classes, dimension))
         self.bias = nn.Parameter(torch.zeros(classes))
-        self.register_load_state_dict_pre_hook(_complete_earlier)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_complete_earlier)  # type: ignore[no-untyped-call]  # torch's own
 
     @classmethod
     def from_inputs(cls, inputs: MethodInputs, **options: Any) -> Self:
